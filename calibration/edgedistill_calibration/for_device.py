@@ -211,7 +211,8 @@ def _divide(
     sizes = {name: value.size for name, value in zip(names, next(run_values(prepared, names, blank)), strict=True)}
     measured = {name: cost.mean_ms for name, cost in times.int8.items()}
     quantise, dequantise = (
-        conversion_ms(quantised.graph, measured, sizes, f"{kind}Linear") for kind in ("Quantize", "Dequantize")
+        conversion_ms((quantised.graph, prepared.graph), measured, sizes, f"{kind}Linear")
+        for kind in ("Quantize", "Dequantize")
     )
     return divide(known, find_seams(prepared.graph, frozenset(known), sizes, quantise, dequantise))
 

@@ -16,8 +16,11 @@ from edgedistill_calibration.graphs.preparation import WEIGHTED
 MARGIN = 0.05  # INT8 must save so much of a node's time: measurements vary
 # What a runtime computes inside the node before, so that it is no seam.
 _INSIDE = ("Relu", "Clip")
-# Without a measured Q or DQ: about what a core takes for a value.
+# Without any measured node: about what a core takes for a value.
 _USUAL_MS_PER_VALUE = 5e-7
+# Nodes that take about as long for a number as Q and DQ. A node of fewer numbers mostly takes what any node takes.
+_PER_VALUE = ("Cast", "Mul", "Add", "Sub")
+_LEAST_NUMBERS = 20_000
 # At a seam the runtime also changes the layout of a value, which takes about as long as quantising it.
 _SEAM_FACTOR = 2.0
 _NOTHING = 1e-12  # ms; less is rounding
@@ -176,19 +179,26 @@ def _source(value: str, makers: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto 
     return maker
 
 
-def conversion_ms(graph: onnx.GraphProto, times: Mapping[str, float], sizes: Mapping[str, int], operator: str) -> float:
+def conversion_ms(
+    graphs: Sequence[onnx.GraphProto], times: Mapping[str, float], sizes: Mapping[str, int], operator: str
+) -> float:
     """Return what a node of this kind (QuantizeLinear or DequantizeLinear) takes for one number, in ms.
 
+    Where the record has no such node of many numbers, another node that reads and writes each number once tells it.
+
     Args:
-        graph: the INT8 graph.
-        times: of its nodes, in ms.
-        sizes: of the float graph's values, which have the same names.
+        graphs: the INT8 graph and the float one; their values and nodes have the same names.
+        times: of the INT8 graph's nodes, in ms.
+        sizes: of the float graph's values.
     """
-    measured = [
-        (times[node.name], sizes[value])
-        for node in graph.node
-        for value in (*node.input[:1], *node.output)
-        if node.op_type == operator and node.name in times and value in sizes
-    ]
-    count = sum(size for _, size in measured)
-    return sum(ms for ms, _ in measured) / count if count else _USUAL_MS_PER_VALUE
+    nodes = [node for graph in graphs for node in graph.node]
+    for operators in ((operator,), _PER_VALUE):
+        measured = {
+            node.name: (times[node.name], sizes[value])
+            for node in nodes
+            for value in (*node.input[:1], *node.output)
+            if node.op_type in operators and node.name in times and sizes.get(value, 0) >= _LEAST_NUMBERS
+        }
+        if measured:
+            return sum(ms for ms, _ in measured.values()) / sum(size for _, size in measured.values())
+    return _USUAL_MS_PER_VALUE

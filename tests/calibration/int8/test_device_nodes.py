@@ -3,9 +3,11 @@
 import itertools
 import random
 
+import onnx
 import pytest
+from onnx import helper
 
-from edgedistill_calibration.int8.device_nodes import MARGIN, NodeTimes, Seam, divide
+from edgedistill_calibration.int8.device_nodes import MARGIN, NodeTimes, Seam, conversion_ms, divide
 
 
 def cost_of(int8: frozenset[str], times: dict[str, NodeTimes], seams: list[Seam], margin: float = 0.0) -> float:
@@ -54,3 +56,31 @@ def test_a_fast_node_stays_float_where_its_seams_take_more_than_it_saves() -> No
 def test_a_gain_within_what_measurements_vary_by_is_none() -> None:
     assert divide({"node": NodeTimes(fp32_ms=1.0, int8_ms=0.98)}, []).int8 == frozenset()
     assert divide({"node": NodeTimes(fp32_ms=1.0, int8_ms=0.9)}, []).int8 == {"node"}
+
+
+def graph_of(*nodes: tuple[str, str, str]) -> onnx.GraphProto:
+    """A graph of nodes by (operator, value read, value made), each named after what it makes."""
+    made = [helper.make_node(operator, [given], [value], name=value) for operator, given, value in nodes]
+    return helper.make_graph(made, "times", [], [])
+
+
+IMAGE, SMALL = 150_000, 1280
+SIZES = {"image": IMAGE, "scaled": IMAGE, "pooled": SMALL}
+FLOATS = graph_of(("Mul", "image", "scaled"), ("GlobalAveragePool", "scaled", "pooled"))
+INT8 = graph_of(
+    ("Mul", "image_rows", "scaled"), ("QuantizeLinear", "scaled", "image_q"), ("QuantizeLinear", "pooled", "pooled_q")
+)
+
+
+def test_a_conversion_takes_what_one_of_many_numbers_took() -> None:
+    """What a small value takes is mostly what any node takes."""
+    times = {"scaled": 0.03, "image_q": 0.02, "pooled_q": 0.005}
+    assert conversion_ms((INT8, FLOATS), times, SIZES, "QuantizeLinear") == pytest.approx(0.02 / IMAGE)
+
+
+def test_without_one_it_takes_what_another_pass_over_many_numbers_took() -> None:
+    """ONNX Runtime gives a quantiser that it moves another name, so that its time is not known."""
+    times = {"scaled": 0.03, "pooled_q": 0.005}
+    for operator in ("QuantizeLinear", "DequantizeLinear"):
+        assert conversion_ms((INT8, FLOATS), times, SIZES, operator) == pytest.approx(0.03 / IMAGE)
+    assert 0 < conversion_ms((INT8, FLOATS), {"pooled_q": 0.005}, SIZES, "QuantizeLinear") < 0.005 / SMALL

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,14 +23,14 @@ SIZE = 12
 def float_model(*, padding: int = 1, residual: bool = True) -> onnx.ModelProto:
     """Convolution, ReLU, MaxPool, then a residual block: the pool's output has two readers, one of them an Add."""
     random = np.random.default_rng(0)
-    pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [padding] * 4}
+    window: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [padding] * 4}
     nodes = [
         helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["floats"], ["turned"], perm=[0, 3, 1, 2]),
         helper.make_node("Mul", ["turned", "scale"], ["pixels"]),
         helper.make_node("Conv", ["pixels", "first"], ["a"], name="first", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("MaxPool", ["b"], ["pooled"], name="pool", **pool),
+        helper.make_node("MaxPool", ["b"], ["pooled"], name="pool", **window),
         helper.make_node("Conv", ["pooled", "second"], ["c"], name="second", pads=[1, 1, 1, 1]),
         helper.make_node("Add", ["c", "pooled" if residual else "c"], ["logits"]),
     ]

@@ -15,6 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from edgedistill_calibration.graphs.preparation import all_nodes
+
 _PER_VALUE = ("Add", "Sub", "Mul", "Div")
 _CHANNELS_FIRST = [0, 3, 1, 2]
 
@@ -49,16 +51,23 @@ def normalise_in_rows(model: onnx.ModelProto) -> None:
     makers = {name: place for place, node in enumerate(nodes) for name in node.output}
     start = makers.get(found.transpose.input[0], -1) + 1
     nodes[start:start] = _in_rows(graph, found, constants)
-    read = {name for node in nodes for name in node.input}
-    kept = [each for each in graph.initializer if each.name in read]
-    del graph.node[:], graph.initializer[:]
+    del graph.node[:]
     graph.node.extend(nodes)
+    dropped = {name for step in found.steps for name in step.input} - _readers(graph).keys()
+    kept = [each for each in graph.initializer if each.name not in dropped]
+    del graph.initializer[:]
     graph.initializer.extend(kept)
 
 
-def _find(graph: onnx.GraphProto, constants: dict[str, NDArray[np.generic]]) -> _Normalisation | None:
-    readers = Counter(name for node in graph.node for name in node.input)
+def _readers(graph: onnx.GraphProto) -> Counter[str]:
+    """Count the nodes that read each value, those of graphs inside nodes too, and the graph's outputs."""
+    readers = Counter(name for node in all_nodes(graph) for name in node.input)
     readers.update(each.name for each in graph.output)
+    return readers
+
+
+def _find(graph: onnx.GraphProto, constants: dict[str, NDArray[np.generic]]) -> _Normalisation | None:
+    readers = _readers(graph)
     for image in graph.input:
         shape = [axis.dim_value for axis in image.type.tensor_type.shape.dim]
         transpose = _channels_first(graph, image.name)
@@ -125,7 +134,7 @@ def _in_rows(
 
     name = found.transpose.output[0]
     value = f"{name}_rows"
-    nodes = [reshape(found.transpose.input[0], value, (0, 0, -1))]
+    nodes = [reshape(found.transpose.input[0], value, (0, 0, found.width * found.channels))]
     for step in found.steps:
         read = [
             constant(f"{each}_row", _row(constants[each], found)) if each in constants else value for each in step.input

@@ -100,7 +100,7 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
     Raises:
         EdgeDistillError: the graph uses operators that are not ONNX's own, or is not valid.
     """
-    foreign = {f"{node.domain}.{node.op_type}" for node in _all_nodes(model.graph) if node.domain not in OWN_DOMAINS}
+    foreign = {f"{node.domain}.{node.op_type}" for node in all_nodes(model.graph) if node.domain not in OWN_DOMAINS}
     if foreign:
         raise EdgeDistillError(
             f"The quantised model uses {', '.join(sorted(foreign))}, which not every runtime has; export the student "
@@ -117,13 +117,13 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
     require_valid(model)
 
 
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a graph and of the graphs inside its nodes."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                yield from _all_nodes(inner)
+                yield from all_nodes(inner)
 
 
 def require_valid(model: onnx.ModelProto) -> None:

@@ -104,6 +104,30 @@ def test_a_value_that_others_read_keeps_its_name_and_its_numbers() -> None:
         assert np.array_equal(run(in_rows(watched), optimised=False), run(watched, optimised=False))
 
 
+def test_what_a_branch_reads_stays() -> None:
+    """A graph inside a node reads a constant of the normalisation, and the value before it."""
+    model = graph_of([("Mul", False, (1, CHANNELS, 1, 1))])
+    for read in ("constant_0", "turned"):
+        watched = copy.deepcopy(model)
+        inner = helper.make_node("Identity", [read], ["chosen"])
+        branch = helper.make_graph(
+            [inner], "branch", [], [helper.make_tensor_value_info("chosen", TensorProto.FLOAT, [None] * 4)]
+        )
+        watched.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
+        watched.graph.node.append(
+            helper.make_node("If", ["always"], ["result"], then_branch=branch, else_branch=branch)
+        )
+        watched.graph.output.insert(0, helper.make_tensor_value_info("result", TensorProto.FLOAT, [None] * 4))
+        assert np.array_equal(run(in_rows(watched), optimised=False), run(watched, optimised=False))
+
+
+def test_no_images_give_no_answers() -> None:
+    model = in_rows(graph_of([("Mul", False, (1, CHANNELS, 1, 1))]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    none = np.zeros((0, HEIGHT, WIDTH, CHANNELS), np.uint8)
+    assert session.run(None, {"image": none})[0].shape == (0, 4, HEIGHT, WIDTH)
+
+
 @pytest.mark.parametrize("profile", ["x86", "arm"])
 def test_onnx_runtime_repeats_no_number_for_each_pixel(profile: str, tmp_path: Path) -> None:
     model = graph_of([("Mul", False, (1, CHANNELS, 1, 1)), ("Add", False, (1, CHANNELS, 1, 1))])

@@ -7,7 +7,7 @@ every answer is the same.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgedistill_calibration.graphs.preparation import all_nodes
+
+Constants = Mapping[str, onnx.TensorProto]
 
 _PER_VALUE = ("Add", "Sub", "Mul", "Div")
 _CHANNELS_FIRST = [0, 3, 1, 2]
@@ -42,7 +44,7 @@ def normalise_in_rows(model: onnx.ModelProto) -> None:
     and shifted by constants of one number a channel. Every value that other nodes read keeps its name, and is the same.
     """
     graph = model.graph
-    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    constants = {each.name: each for each in graph.initializer}
     found = _find(graph, constants)
     if found is None:
         return
@@ -66,7 +68,7 @@ def _readers(graph: onnx.GraphProto) -> Counter[str]:
     return readers
 
 
-def _find(graph: onnx.GraphProto, constants: dict[str, NDArray[np.generic]]) -> _Normalisation | None:
+def _find(graph: onnx.GraphProto, constants: Constants) -> _Normalisation | None:
     readers = _readers(graph)
     for image in graph.input:
         shape = [axis.dim_value for axis in image.type.tensor_type.shape.dim]
@@ -93,7 +95,7 @@ def _channels_first(graph: onnx.GraphProto, image: str) -> onnx.NodeProto | None
 
 
 def _steps(
-    graph: onnx.GraphProto, value: str, readers: Counter[str], constants: dict[str, NDArray[np.generic]], channels: int
+    graph: onnx.GraphProto, value: str, readers: Counter[str], constants: Constants, channels: int
 ) -> list[onnx.NodeProto]:
     """Return the nodes that scale, shift and convert the pixels one after the other from here on."""
     steps = []
@@ -109,15 +111,13 @@ def _steps(
     return steps
 
 
-def _is_per_channel(constant: NDArray[np.generic], channels: int) -> bool:
+def _is_per_channel(constant: onnx.TensorProto, channels: int) -> bool:
     """Say whether a constant has one number, or one a channel of values (N, C, H, W)."""
-    shape = (1,) * (4 - constant.ndim) + constant.shape
+    shape = (1,) * (4 - len(constant.dims)) + tuple(constant.dims)
     return shape in {(1, 1, 1, 1), (1, channels, 1, 1)}
 
 
-def _in_rows(
-    graph: onnx.GraphProto, found: _Normalisation, constants: dict[str, NDArray[np.generic]]
-) -> list[onnx.NodeProto]:
+def _in_rows(graph: onnx.GraphProto, found: _Normalisation, constants: Constants) -> list[onnx.NodeProto]:
     """Return the nodes that compute the result in rows, and add their constants to the graph."""
 
     added: set[str] = set()
@@ -149,7 +149,7 @@ def _in_rows(
     return [*nodes, last]
 
 
-def _row(constant: NDArray[np.generic], found: _Normalisation) -> NDArray[np.generic]:
+def _row(constant: onnx.TensorProto, found: _Normalisation) -> NDArray[np.generic]:
     """Return a constant's numbers as often as a row of the images has values."""
-    each_channel = np.broadcast_to(constant.reshape(-1), (found.channels,))
+    each_channel = np.broadcast_to(numpy_helper.to_array(constant).reshape(-1), (found.channels,))
     return np.tile(each_channel, found.width)

@@ -1,5 +1,5 @@
 """Why a model is wrong.
 
-Doors: `faults` recognises known faults by name, `saturation` recognises saturating INT8 kernels, `bisect` finds the
-first node at which two models differ.
+Doors: `faults` recognises known faults by name, `runtime_faults` recognises a runtime that computes something else than
+the file means, `bisect` finds the first node at which two models differ.
 """

@@ -12,7 +12,7 @@ from edgedistill_deploy.diagnosis._recorded_outputs import find_output_fault, fi
 from edgedistill_deploy.diagnosis._relabelling import find_permutation
 from edgedistill_deploy.diagnosis._sibling_files import find_damaged_scales, find_foreign_weights
 from edgedistill_deploy.diagnosis._undoing import find_undoable_fault
-from edgedistill_deploy.diagnosis.saturation import find_saturating_kernels
+from edgedistill_deploy.diagnosis.runtime_faults import find_runtime_fault
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.records.parity import Diagnosis
 
@@ -117,7 +117,7 @@ def _describe_damage(values: NDArray[np.floating]) -> str:
 # looks like a bad file. Input and output faults are looked for before the weights, because they tell more.
 _SEEN: tuple[Detector, ...] = (
     _find_damaged_weights,
-    find_saturating_kernels,
+    find_runtime_fault,
     find_input_fault,
     find_output_fault,
     find_foreign_weights,

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.diagnosis.faults import WORTHLESS_REFERENCE, JudgedModel, diagnose
-from edgedistill_deploy.diagnosis.saturation import saturation_notes
+from edgedistill_deploy.diagnosis.runtime_faults import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.evaluation import figures
 from edgedistill_deploy.evaluation.figures import Answers, Logits, Right

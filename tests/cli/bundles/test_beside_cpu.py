@@ -184,3 +184,16 @@ def test_an_earlier_record_is_one_of_the_same_provider(tmp_path: Path) -> None:
     assert ratios(both, now) == [0.5, 0.25]
     assert ratios(both[1:], now) == [0.5, 0.5]  # who names openvino compares with what there is
     assert ratios(both[1:], {**now, "added": ["openvino"]}) == [0.5, None]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_provider_that_computes_something_else_is_named(
+    precision: str, run: Path, openvino: pytest.MonkeyPatch
+) -> None:
+    openvino.setenv(WRONG, precision)
+    found = {}
+    for provider in ("openvino", "cpu"):
+        outcome = run_command("validate", run, "--precision", precision, "--provider", provider, "--json", "--quiet")
+        found[provider] = [each["name"] for each in json.loads(outcome.stdout)["diagnosis"]]
+    assert found["openvino"] == ["runtime_computes_otherwise"]
+    assert "runtime_computes_otherwise" not in found["cpu"]

@@ -1,6 +1,6 @@
-"""INT8 kernels that saturate on this processor: the file gives other results here than it should.
+"""A runtime that computes something else than the file means: saturating INT8 kernels, or a fault of a provider.
 
-The right results are those of the graph as it is written, computed node by node in float32. The runtime's fused kernels
+The right results are those of the graph as it is written, computed node by node in float32. The runtime's own results
 are compared with them on the golden images.
 """
 
@@ -26,32 +26,48 @@ _LEAST_RECOVERED = 0.5
 _TOLERANCE = 0.02
 
 
-def find_saturating_kernels(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield a fault if the kernels saturate and the graph as written brings the accuracy back."""
-    error = _saturation_error(judged)
+def find_runtime_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Yield a fault if the graph as written brings back the accuracy that the runtime loses.
+
+    Saturating kernels have a name of their own. Without them, ONNX Runtime's own provider is trusted.
+    """
+    session = judged.session
+    saturates = _saturates(session)
+    if not saturates and (session.runtime, session.provider) == ("onnxruntime", "cpu"):
+        return
+    error = _written_error(judged)
     if error is None or error <= _TOLERANCE:
         return
-    with open_as_written(judged.session) as written:
+    with open_as_written(session) as written:
         repair = repair_by(judged, written)
-    if repair.convinces(judged.confidence, _LEAST_RECOVERED):
-        detail = f"{saturation_sentence(judged.session.provider)} Computed as it is written, {percentages(repair)}."
-        yield Diagnosis(name="saturating_kernels", detail=detail, evidence={**repair.evidence, "relative_error": error})
+    if not repair.convinces(judged.confidence, _LEAST_RECOVERED):
+        return
+    name, cause = "saturating_kernels", saturation_sentence(session.provider)
+    if not saturates:
+        where = session.runtime if session.runtime == session.provider else f"{session.runtime} on {session.provider}"
+        name, cause = (
+            "runtime_computes_otherwise",
+            (
+                f"{where} computes something else of {session.model_path.name} than the file means; run it on cpu, or "
+                "deploy fp32 on this device."
+            ),
+        )
+    detail = f"{cause} Computed as it is written, {percentages(repair)}."
+    yield Diagnosis(name=name, detail=detail, evidence={**repair.evidence, "relative_error": error})
 
 
 def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:
     """Return a sentence on how much saturation changes the answers; none if the kernels are exact."""
-    error = _saturation_error(judged)
+    error = _written_error(judged) if _saturates(judged.session) else None
     if error is None:
         return ()
     whose = saturation_sentence(judged.session.provider)
     return (f"{whose} On the golden images the logits are off by {error:.1%} of their size.",)
 
 
-def _saturation_error(judged: JudgedModel) -> float | None:
-    """Return the relative error of the fused logits; None if the kernels are exact or nothing can be compared."""
+def _written_error(judged: JudgedModel) -> float | None:
+    """Return the relative error of the runtime's logits; None if they cannot be compared."""
     session = judged.session
-    if computes_in(session.precision) != "int8" or not _saturates(session):
-        return None
     images = _images_of(judged)
     try:
         with open_as_written(session) as written:
@@ -65,6 +81,8 @@ def _saturation_error(judged: JudgedModel) -> float | None:
 
 def _saturates(session: Session) -> bool:
     """Say whether the kernels saturate; ONNX Runtime's other providers must run a probe to find out."""
+    if computes_in(session.precision) != "int8":
+        return False
     if session.runtime != "onnxruntime" or session.int8_kernels is not None:
         return session.int8_kernels == "saturating"
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:

@@ -110,7 +110,10 @@ def calibrate(
         for precision in {*FP16_FILES} - {*files}:  # they are of an earlier model
             bundle = bundle.without_file(model_role(precision))
         bundle = drop_device_files(bundle)
-        ranges_file = write_ranges(bundle.path, made.ranges, made.method, plan["model_sha256"])
+        used = made.ranges[made.method]
+        ranges_file = write_ranges(
+            bundle.path, used["int8"], used["int8-tensorrt"], method=made.method, model_sha256=plan["model_sha256"]
+        )
         bundle = bundle.with_file("ranges", ranges_file)
         judge.prepared.work.begin(LEDGER, len(sample.held_out) * (1 + len(sources)))
         steps = chain_steps(bundle, judge, files, {**fp16.details, **int8_details(made)})

@@ -48,17 +48,27 @@ def normalise_in_rows(model: onnx.ModelProto) -> None:
     found = _find(graph, constants)
     if found is None:
         return
+    rows, added = _in_rows(found, constants)
+    made = {name for node in rows for name in node.output} - {found.result} | {each.name for each in added}
+    if made & _names(graph):
+        return
     replaced = {found.transpose.output[0], *(step.output[0] for step in found.steps)}
     nodes = [node for node in graph.node if replaced.isdisjoint(node.output)]
     makers = {name: place for place, node in enumerate(nodes) for name in node.output}
     start = makers.get(found.transpose.input[0], -1) + 1
-    nodes[start:start] = _in_rows(graph, found, constants)
+    nodes[start:start] = rows
     del graph.node[:]
     graph.node.extend(nodes)
     dropped = {name for step in found.steps for name in step.input} - _readers(graph).keys()
     kept = [each for each in graph.initializer if each.name not in dropped]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend([*kept, *added])
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of all values and constants, those of graphs inside nodes too."""
+    named = {name for node in all_nodes(graph) for name in (*node.input, *node.output)}
+    return named | {each.name for each in (*graph.initializer, *graph.input)}
 
 
 def _readers(graph: onnx.GraphProto) -> Counter[str]:
@@ -117,15 +127,12 @@ def _is_per_channel(constant: onnx.TensorProto, channels: int) -> bool:
     return shape in {(1, 1, 1, 1), (1, channels, 1, 1)}
 
 
-def _in_rows(graph: onnx.GraphProto, found: _Normalisation, constants: Constants) -> list[onnx.NodeProto]:
-    """Return the nodes that compute the result in rows, and add their constants to the graph."""
-
-    added: set[str] = set()
+def _in_rows(found: _Normalisation, constants: Constants) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Return the nodes that compute the result in rows, and their constants."""
+    added: dict[str, onnx.TensorProto] = {}
 
     def constant(name: str, value: NDArray[np.generic]) -> str:
-        if name not in added:
-            graph.initializer.append(numpy_helper.from_array(value, name))
-            added.add(name)
+        added[name] = numpy_helper.from_array(value, name)
         return name
 
     def reshape(given: str, made: str, shape: tuple[int, ...]) -> onnx.NodeProto:
@@ -146,7 +153,7 @@ def _in_rows(graph: onnx.GraphProto, found: _Normalisation, constants: Constants
     nodes.append(reshape(value, f"{name}_pixels", (0, 0, found.width, found.channels)))
     last = helper.make_node("Transpose", [f"{name}_pixels"], [found.result], name=found.transpose.name)
     last.attribute.extend(found.transpose.attribute)
-    return [*nodes, last]
+    return [*nodes, last], [*added.values()]
 
 
 def _row(constant: onnx.TensorProto, found: _Normalisation) -> NDArray[np.generic]:

@@ -5,18 +5,26 @@ gives its output one, and the runtime then dequantises the values, pools floats 
 of a ResNet-10t at 224 pixels on a processor with AVX512-VNNI. With the scale of its input, it pools INT8.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import onnx
 
 from edgedistill_calibration.ranges.measurement import Ranges
 
 
-def share_pool_ranges(graph: onnx.GraphProto, ranges: Ranges) -> Ranges:
-    """Return ranges in which the output of every MaxPool has the range of its input, where both have one."""
+def share_pool_ranges(graph: onnx.GraphProto, ranges: Ranges, quantised: Collection[str]) -> Ranges:
+    """Return ranges in which the output of a MaxPool has the range of its input, where both have one.
+
+    Args:
+        graph: the float graph.
+        ranges: of its values.
+        quantised: the operators whose outputs are quantised for every reader. Where another makes what is pooled, the
+            pool reads floats, and its output keeps its own range.
+    """
+    makers = {name: node.op_type for node in graph.node for name in node.output}
     shared = dict(ranges)
     for given, made in _pools(graph):
-        if given in shared and made in shared:
+        if given in shared and made in shared and makers.get(given, "MaxPool") in {*quantised, "MaxPool"}:
             shared[made] = shared[given]
     return shared
 

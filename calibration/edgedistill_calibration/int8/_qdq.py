@@ -37,13 +37,19 @@ class Target:
         """Whether every zero point is 0."""
         return bool(self.options.get("ActivationSymmetric"))
 
+    def ranges(self, graph: onnx.GraphProto, measured: Ranges) -> Ranges:
+        """Return the ranges that the values of a float graph have in its file."""
+        if not self.quick_forms:
+            return measured
+        return share_pool_ranges(graph, measured, {*self.operators} - {*self.float_outputs})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
     """Every way that was tried to bring one float graph to INT8."""
 
     prepared: onnx.ModelProto  # the float graph, with folded batch norms and a name for every node
-    ranges: Mapping[str, Ranges]  # by the names of `measure_ranges`
+    ranges: Mapping[str, Mapping[str, Ranges]]  # {method: {"int8" or "int8-tensorrt": ranges}}
     files: Mapping[str, Mapping[str, Path]]  # {method: {"int8" or "int8-tensorrt": path}}
 
 
@@ -88,18 +94,19 @@ def write_candidates(request: Int8Request) -> Candidates:
     if given and all(set(reader.names) <= each.keys() for each in given.values()):
         measured |= given
         methods = (*methods, AS_TRAINED)
-    measured = {name: share_pool_ranges(graph, ranges) for name, ranges in measured.items()}
     written: dict[str, dict[str, Path]] = {}
+    used: dict[str, dict[str, Ranges]] = {}
     plain: dict[str, onnx.ModelProto] = {}  # the first of each kind, from which the others are made
     floats = {each.name: each for each in graph.initializer}
     work = request.judge.prepared.work
     work.begin(WRITING, len(targets(config.profile)) * len(methods))
     for method in methods:
         own = {**request.metadata, "edgedistill.ranges": method}
-        written[method] = {}
+        written[method], used[method] = {}, {}
         for precision, target in targets(config.profile).items():
             path = written[method][precision] = request.folder / f"{method}.{precision}.onnx"
-            ranges = measured[symmetric(method) if target.symmetric else method]
+            ranges = target.ranges(graph, measured[symmetric(method) if target.symmetric else method])
+            used[method][precision] = ranges
             first = plain.get(precision)
             model = None if first is None else rescale(first, ranges, floats, symmetric=target.symmetric)
             if model is None:
@@ -109,7 +116,7 @@ def write_candidates(request: Int8Request) -> Candidates:
             preparation.finish_graph(model, float_model, own)
             onnx.save(model, path)
             work.advance(1)
-    return Candidates(prepared=onnx.load(prepared), ranges=measured, files=written)
+    return Candidates(prepared=onnx.load(prepared), ranges=used, files=written)
 
 
 def quantise(
@@ -139,7 +146,7 @@ def quantise_graph(
     Raises:
         EdgeDistillError: a quantised value has no range, or ONNX Runtime's quantiser cannot quantise the graph.
     """
-    ranges = share_pool_ranges(onnx.load(prepared).graph, ranges)
+    ranges = target.ranges(onnx.load(prepared).graph, ranges)
     model = quantise_plain(prepared, path, target, ranges, feeds)
     _finish_values(model, prepared, target, ranges)
     return model

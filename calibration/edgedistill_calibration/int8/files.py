@@ -55,7 +55,7 @@ class Int8:
     """
 
     method: str
-    ranges: Mapping[str, Ranges]  # all that were measured, by method
+    ranges: Mapping[str, Mapping[str, Ranges]]  # of the values in the files, by method and precision
     candidates: tuple[Candidate, ...]
     mixtures: Mapping[str, Mixture]  # the files that are kept, by precision
 

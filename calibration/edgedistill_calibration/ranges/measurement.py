@@ -83,15 +83,14 @@ def read_ranges(path: Path) -> dict[str, Ranges]:
         raise BundleError(f"{path} does not hold the ranges of a calibration; calibrate the bundle again.") from error
 
 
-def write_ranges(bundle_path: Path, measured: Mapping[str, Ranges], method: str, model_sha256: str) -> Path:
+def write_ranges(bundle_path: Path, ranges: Ranges, symmetric_ranges: Ranges, method: str, model_sha256: str) -> Path:
     """Write the ranges of every value of the prepared float graph, by its name, to calibration/ranges.json.
 
     `ranges` is for types with a zero point, `symmetric_ranges` for types without.
     """
     record = {"kind": "ranges", "schema": 1, "method": method, "model_sha256": model_sha256}
     path = bundle_path / "calibration" / "ranges.json"
-    found = {"ranges": measured[method], "symmetric_ranges": measured[symmetric(method)]}
-    write_json(path, {**record, **found}, inside=bundle_path)
+    write_json(path, {**record, "ranges": ranges, "symmetric_ranges": symmetric_ranges}, inside=bundle_path)
     return path
 
 

@@ -85,13 +85,20 @@ def advance(
         run_stages(run, stages, anew=anew, keep_going=keep_going, rivals=rivals)
     except KeyboardInterrupt as error:
         raise InterruptedRunError(
-            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {_name_of(stages)} --config"
-            f" {run.folder / 'settings.toml'} --out {run.folder}{' --rivals' if rivals else ''}"
+            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {_command_of(run, stages)}"
+            f"{' --rivals' if rivals else ''}"
         ) from error
 
 
+def _command_of(run: Run, stages: tuple[str, ...]) -> str:
+    """Return the command, with its arguments, that runs these stages."""
+    if len(stages) == 1 and stages != ("distill",):
+        return f"{stages[0]} {run.folder}"
+    return f"{_name_of(stages)} --config {run.folder / 'settings.toml'} --out {run.folder}"
+
+
 def _name_of(stages: tuple[str, ...]) -> str:
-    """Return the command that runs these stages."""
+    """Return the command that runs these stages of a build."""
     return "distill" if stages == ("distill",) else "build"
 
 

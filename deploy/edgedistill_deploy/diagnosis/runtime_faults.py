@@ -38,22 +38,24 @@ def find_runtime_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
     error = _written_error(judged)
     if error is None or error <= _TOLERANCE:
         return
-    with open_as_written(session) as written:
-        repair = repair_by(judged, written)
+    try:
+        with open_as_written(session) as written:
+            repair = repair_by(judged, written)
+    except EdgeDistillError:  # it takes too long or too much memory as it is written
+        return
     if not repair.convinces(judged.confidence, _LEAST_RECOVERED):
         return
-    name, cause = "saturating_kernels", saturation_sentence(session.provider)
-    if not saturates:
-        where = session.runtime if session.runtime == session.provider else f"{session.runtime} on {session.provider}"
-        name, cause = (
-            "runtime_computes_otherwise",
-            (
-                f"{where} computes something else of {session.model_path.name} than the file means; run it on cpu, or "
-                "deploy fp32 on this device."
-            ),
-        )
+    name = "saturating_kernels" if saturates else "runtime_computes_otherwise"
+    cause = saturation_sentence(session.provider) if saturates else _other_results_sentence(session)
+    measured = {"relative_error": error} if np.isfinite(error) else {}
     detail = f"{cause} Computed as it is written, {percentages(repair)}."
-    yield Diagnosis(name=name, detail=detail, evidence={**repair.evidence, "relative_error": error})
+    yield Diagnosis(name=name, detail=detail, evidence={**repair.evidence, **measured})
+
+
+def _other_results_sentence(session: Session) -> str:
+    where = session.runtime if session.runtime == session.provider else f"{session.runtime} on {session.provider}"
+    advice = "" if computes_in(session.precision) == "fp32" else ", or deploy fp32 on this device"
+    return f"{where} computes something else of {session.model_path.name} than the file means; run it on cpu{advice}."
 
 
 def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:

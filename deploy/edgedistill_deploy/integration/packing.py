@@ -10,7 +10,7 @@ from typing import Any
 
 from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle
-from edgedistill_deploy.bundle.precisions import device_precisions, judged_precisions
+from edgedistill_deploy.bundle.precisions import computes_in, device_precisions, judged_precisions
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import beside, make_folder, write_text, write_whole
 from edgedistill_deploy.integration.snippet import PROGRAM_RUNTIME, Language, write_program
@@ -89,13 +89,17 @@ def pack_bundle(
 
 
 def _usual_precision(bundle: Bundle, runtime: str) -> tuple[str, str]:
-    offered = judged_precisions((*bundle.precisions_for(runtime), *device_precisions(bundle.manifest["files"])))
+    own = device_precisions(bundle.manifest["files"])
+    offered = judged_precisions((*bundle.precisions_for(runtime), *own))
     choices = bundle.manifest.get("choices", {}).values()
     found = {
         str(each.get("precision")) for each in choices if isinstance(each, Mapping) and each.get("runtime") == runtime
     }
     if len(found) == 1 and found <= offered:
-        return found.pop(), "it is recommended on every device that was measured with this runtime"
+        (best,) = found
+        if best in own and computes_in(best) in offered:
+            return computes_in(best), f"{best} is for one device alone, and --precision {best} packs it"
+        return best, "it is recommended on every device that was measured with this runtime"
     why = "the measured devices need different models" if found else "no other model is recommended for this runtime"
     if "fp32" in offered:
         return "fp32", why

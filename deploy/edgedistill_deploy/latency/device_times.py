@@ -4,7 +4,7 @@ The records may come from elsewhere: sizes are bounded, every value is checked, 
 files.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,11 @@ def read_device_times(bundle: Bundle, record: Path) -> DeviceTimes:
         BundleError: it was measured on other files than the bundle's.
     """
     path = _find(bundle, record)
-    found = {each.model.precision: (each, layers, path) for each, layers in _read(path)}
+    given = [_parse(document, path) for document in read_latencies(path)]
+    found = {each.model.precision: (each, layers, path) for each, layers in given if layers is not None}
     first = next((found[name] for name in NEEDED if name in found), None)
     if first is None:
-        raise UsageError(
-            f"{path} has no record of precision fp32 or int8 (it has {', '.join(sorted(found)) or 'none'}). "
-            f"{_advice(bundle)}"
-        )
+        raise UsageError(f"{_lack(path, [each.model.precision for each, _ in given])} {_advice(bundle)}")
     for precision in sorted(NEEDED, key=lambda name: name not in found):  # what was given is checked first
         if precision not in found:
             found[precision] = _read_other(bundle, path, first[0], precision)
@@ -95,9 +93,17 @@ def _find(bundle: Bundle, record: Path) -> Path:
     raise UsageError(f"There is no latency record {printable(str(record))}. {_advice(bundle)}")
 
 
+def _lack(path: Path, precisions: Sequence[str]) -> str:
+    """Say why a file of latency records is of no use: their precision, or that they have no times of single nodes."""
+    known = sorted({*precisions} & {*NEEDED})
+    if known:
+        return f"{path} is the latency record of {' and '.join(known)}, but it has no times of single nodes."
+    return f"{path} has no record of precision fp32 or int8 (it has {', '.join(sorted(precisions)) or 'none'})."
+
+
 def _advice(bundle: Bundle) -> str:
     return (
-        f"On the device, `edgedistill profile {bundle.name} --layers` writes latency/DEVICE-onnxruntime-fp32.json and "
+        f"On the device, `edgedistill profile {bundle.path} --layers` writes latency/DEVICE-onnxruntime-fp32.json and "
         "-int8.json, with the times of single nodes."
     )
 

@@ -121,6 +121,15 @@ def test_what_a_branch_reads_stays() -> None:
         assert np.array_equal(run(in_rows(watched), optimised=False), run(watched, optimised=False))
 
 
+@pytest.mark.parametrize("taken", ["constant_0_row", "turned_rows", "turned_rows_shape", "step_0_rows"])
+def test_a_name_that_is_taken_leaves_the_graph_as_it_is(taken: str) -> None:
+    model = graph_of([("Mul", False, (1, CHANNELS, 1, 1)), ("Add", False, (1,))])
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1).reshape(1), taken))
+    model.graph.node.append(helper.make_node("Add", ["logits", taken], ["more"]))
+    model.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [None] * 4))
+    assert in_rows(model) == model
+
+
 def test_no_images_give_no_answers() -> None:
     model = in_rows(graph_of([("Mul", False, (1, CHANNELS, 1, 1))]))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_calibration.config import machine_profile
 from edgedistill_calibration.graphs.preparation import activations, finish_graph, prepare_graph
-from edgedistill_calibration.int8._qdq import MEASURED_OPERATORS, ORT_TARGETS, Target, quantise
+from edgedistill_calibration.int8._qdq import MEASURED_OPERATORS, ORT_TARGETS, TENSORRT_TARGET, Target, quantise
 from edgedistill_calibration.int8.float_nodes import MixedPrecision
 from reference.as_written import open_as_written
 
@@ -118,3 +118,27 @@ def test_a_node_after_the_pool_can_be_float(tmp_path: Path) -> None:
         (found,) = values_of(mixed.leaving(left), "logits")
         error = np.abs(found - wanted).max()
         assert error <= (1e-5 if len(left) == 2 else 0.05 * np.abs(wanted).max())
+
+
+def scale_of(model: onnx.ModelProto, value: str) -> float:
+    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    quantisers = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == value]
+    return float(constants[quantisers[0].input[1]])
+
+
+def test_the_file_for_tensorrt_keeps_the_range_of_the_pool(tmp_path: Path) -> None:
+    """It pools floats, so what the pool makes has a range of its own."""
+    prepared, made = quantised(float_model(), tmp_path, TENSORRT_TARGET)
+    (pooled,) = values_of(prepared, "pooled")
+    assert scale_of(made, "pooled") == pytest.approx(1.5 * float(pooled.max()) / 127)
+
+
+def test_a_pool_of_floats_keeps_its_own_range(tmp_path: Path) -> None:
+    """An Add makes what is pooled, which stays in float, though a convolution reads it in INT8."""
+    model = float_model()
+    model.graph.node[4].CopyFrom(helper.make_node("Add", ["a", "a"], ["b"]))
+    model.graph.node.append(helper.make_node("Conv", ["b", "second"], ["aside"], name="aside"))
+    model.graph.output.append(helper.make_tensor_value_info("aside", TensorProto.FLOAT, ["N", 8, None, None]))
+    prepared, made = quantised(model, tmp_path, ORT_TARGETS["x86"])
+    (pooled,) = values_of(prepared, "pooled")
+    assert scale_of(made, "pooled") == pytest.approx(1.5 * float(pooled.max()) / 255)

@@ -135,6 +135,18 @@ def test_the_model_that_all_measured_devices_recommend_is_packed(
     assert set(choices) == {device for device, precision in recommended.items() if precision == packed}
 
 
+def test_a_file_for_one_device_is_packed_only_where_it_is_asked_for(whole: Bundle, tmp_path: Path) -> None:
+    own = whole.path / "model.int8-pi5.onnx"
+    shutil.copy(whole.file("model.int8"), own)
+    bundle = recommend(whole.with_file("model.int8-pi5", own), pi5="int8-pi5")
+    outcome = run_command("pack", bundle.path, "--target", "pi", "--out", tmp_path / "usual")
+    assert outcome.code == 0, outcome.stderr
+    assert "int8-pi5 is for one device alone, and --precision int8-pi5 packs it" in outcome.stderr
+    assert open_bundle(tmp_path / "usual").has("model.int8")
+    asked = pack(bundle, "--target", "pi", "--precision", "int8-pi5", "--out", tmp_path / "asked")
+    assert asked["precision"] == "int8-pi5"
+
+
 def test_what_cannot_be_packed_is_one_sentence_and_leaves_nothing(whole: Bundle, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")

@@ -62,6 +62,17 @@ def test_killed_in_training_then_in_export_then_finished(tmp_path: Path) -> None
     assert (run / weights).read_bytes() == (whole / weights).read_bytes()
 
 
+@pytest.mark.parametrize("command", ["export", "calibrate"])
+def test_ctrl_c_in_one_stage_names_that_stage(command: str, built_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_given: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgedistill_cli.runs.building.run_stages", stop)
+    outcome = run_command(command, built_run)
+    assert outcome.code == 130
+    assert f"Go on with: edgedistill {command} {built_run}" in outcome.stderr
+
+
 @pytest.mark.parametrize("command", ["build", "distill"])
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, command: str) -> None:
     settings = write_settings(tmp_path, epochs=2000)

@@ -158,7 +158,7 @@ def _settings() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spoil", "code", "message"),
     [
-        ({"layers": []}, 2, "is the latency record of int8, but it has no times of single nodes"),
+        ({"layers": []}, 2, "is the latency record of fp32, but it has no times of single nodes"),
         ({"model_sha256": "0" * 64}, 1, "was measured on another model.fp32.onnx than the bundle has"),
         ({"provider": "openvino:CPU"}, 2, "was measured with 'onnxruntime' and the provider 'openvino:CPU'"),
         ({"flags": ["emulated"]}, 2, "was measured on an emulated processor"),

@@ -76,14 +76,14 @@ class DeviceFile:
             )
         about = ", ".join(f"{ms:.3g} ms {words}" for ms, words in self._estimates())
         return (
-            f"{self.file} has {count} of {len(self.nodes)} nodes in INT8, those that pay on {self.device}. They and "
-            f"their seams should take about {about}; `edgedistill validate` and `edgedistill profile` there decide "
-            "whether it is recommended."
+            f"{self.file} has {count} of {len(self.nodes)} nodes in INT8, those that pay on {self.device}. Expected "
+            f"for all of them: {about}. `edgedistill validate` and `edgedistill profile` there decide whether it is "
+            "recommended."
         )
 
     def _estimates(self) -> tuple[tuple[float, str], ...]:
         known = self.estimate_ms
-        return ((known["mixed"], "so"), (known["fp32"], "all in float"), (known["int8"], "all in INT8"))
+        return ((known["mixed"], "in this file"), (known["fp32"], "all in float"), (known["int8"], "all in INT8"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's record."""

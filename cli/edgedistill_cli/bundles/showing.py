@@ -130,7 +130,10 @@ def _read(path: Path) -> dict[str, Any]:
         with reading(path):
             record = read_json(path)
     except ValueError as error:
-        raise DataError(f"{path} is not a record: {' '.join(str(error).split())}.") from error
+        raise DataError(
+            f"{path} is not a record: it is no JSON ({' '.join(str(error).split())}); give a file such as "
+            "parity/NAME.json, latency/NAME.json or ledger.json of a bundle."
+        ) from error
     if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
         raise DataError(f'{path} is not a record: it is no JSON object with a "kind".')
     if record.get("schema") != SCHEMA:

@@ -85,12 +85,12 @@ def advance(
         run_stages(run, stages, anew=anew, keep_going=keep_going, rivals=rivals)
     except KeyboardInterrupt as error:
         raise InterruptedRunError(
-            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {_command_of(run, stages)}"
+            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {command_of(run, stages)}"
             f"{' --rivals' if rivals else ''}"
         ) from error
 
 
-def _command_of(run: Run, stages: tuple[str, ...]) -> str:
+def command_of(run: Run, stages: tuple[str, ...]) -> str:
     """Return the command, with its arguments, that runs these stages."""
     if len(stages) == 1 and stages != ("distill",):
         return f"{stages[0]} {run.folder}"

@@ -4,6 +4,7 @@ A precision other than fp32 is recommended only if its parity verdict on that de
 faster than fp32 by more than measurements vary. Only records of model files that the bundle still has count. The
 command, the report and the manifest use the same function; the manifest keeps the choice with its figures.
 Of the providers that compute on the processor, one besides `cpu` is recommended only if it is clearly faster there too.
+So is a file for one device, beside the general one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.precisions import suits
+from edgedistill_deploy.bundle.precisions import made_for, suits
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.latency.comparison import LatencyComparison, compare_latency
 from edgedistill_deploy.records.latency import LatencyReport
@@ -288,10 +289,13 @@ def _fp32_reason(safe: _Candidate, rejected: Iterable[Rejected]) -> str:
 
 def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison) -> str:
     low, high = found.interval
-    drop = "" if best.checked.accuracy.drop is None else f": it drops by {_drop_and_limit(best.checked)}"
+    drop = best.checked.accuracy.drop
+    change = "" if drop is None else f": it drops by {_drop_and_limit(best.checked)}"
+    if drop is not None and drop < 0:
+        change = f": it rises by {points(-drop)}"
     return (
         f"{_capital(best.name)} is recommended: it takes {found.ratio:.2f} times as long as {safe.name} "
-        f"({found.confidence:.0%} interval {low:.2f} to {high:.2f}), and its parity holds{drop}."
+        f"({found.confidence:.0%} interval {low:.2f} to {high:.2f}), and its parity holds{change}."
     )
 
 
@@ -304,14 +308,21 @@ def _capital(text: str) -> str:
 
 
 def _best(candidates: Sequence[_Candidate]) -> _Candidate | None:
-    """Return the fastest, but of the providers of one processor `cpu` unless another one is clearly faster."""
+    """Return the fastest, but a special one of a processor's only if it is clearly faster than the usual ones.
+
+    Special are providers besides `cpu`, and the file for this device alone.
+    """
     best = _fastest(candidates)
     if best is None:
         return None
     model = best.checked.model
     plain = [each for each in candidates if _same_processor(each.checked.model, model)]
-    usual = _fastest(each for each in plain if each.checked.model.provider == "cpu")
+    usual = _fastest(each for each in plain if _is_usual(each.checked.model))
     return best if usual is None or usual is best or _is_clearly_faster(best, usual) else usual
+
+
+def _is_usual(model: MeasuredModel) -> bool:
+    return model.provider == "cpu" and made_for(model.precision) is None
 
 
 def _is_clearly_faster(candidate: _Candidate, usual: _Candidate) -> bool:

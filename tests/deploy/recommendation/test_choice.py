@@ -312,3 +312,27 @@ def test_a_file_for_one_device_is_recommended_there_if_it_is_faster_and_nowhere_
     assert precision_of(choice_of(bundle)) == "int8-workbench"
     assert precision_of(choice_of(bundle, "bench-2")) == "fp32"
     assert record_choices(bundle).manifest["choices"]["workbench"]["precision"] == "int8-workbench"
+
+
+@pytest.mark.parametrize(("median_ms", "wanted"), [(0.099, "int8"), (0.05, "int8-workbench")])
+def test_a_file_for_one_device_takes_the_place_of_the_general_one_only_if_it_is_clearly_faster(
+    bundle: Bundle, median_ms: float, wanted: str
+) -> None:
+    path = bundle.path / "model.int8-workbench.onnx"
+    path.write_bytes(b"for the workbench")
+    bundle = bundle.with_file("model.int8-workbench", path)
+    own = {"precision": "int8-workbench", "model_sha256": bundle.model_sha256("model.int8-workbench")}
+    add(bundle, "fp32", 0.2)
+    add(bundle, "int8", 0.1)
+    write_json(bundle.path / "parity" / "own.json", {**parity_record(bundle, "int8"), **own})
+    write_json(bundle.path / "latency" / "own.json", {**latency_record(bundle, "int8", median_ms=median_ms), **own})
+    assert precision_of(choice_of(bundle)) == wanted
+
+
+def test_a_gain_is_called_a_rise(bundle: Bundle) -> None:
+    add(bundle, "fp32", 0.2)
+    record = parity_record(bundle, "int8")
+    record["accuracy"] = {**record["accuracy"], "drop": -0.0325}
+    write_json(bundle.path / "parity" / "better.json", record)
+    write_json(bundle.path / "latency" / "better.json", latency_record(bundle, "int8", median_ms=0.1))
+    assert "and its parity holds: it rises by 3.25 points." in choice_of(bundle).reason

@@ -81,7 +81,6 @@ def calibrate(
         MissingDependencyError: onnx or onnxruntime is not installed.
     """
     require_libraries()
-    from edgedistill_calibration.float16.files import write_float16_files
     from edgedistill_calibration.int8.files import int8_details, make_int8
     from edgedistill_calibration.int8.request import Int8Request
     from edgedistill_calibration.judging.expectations import expected_roles, record_expectations
@@ -100,10 +99,7 @@ def calibrate(
             Int8Request(judge=judge, images=sample.images, folder=folder, config=config, metadata=metadata)
         )
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
-        sources = dict(zip(FP16_FILES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
-        shown = show_float16(judge, sample.images)
-        judge.prepared.work.begin(FLOAT16_FILES, 2 * len(sources) * len(shown))
-        fp16 = write_float16_files(sources, judge.prepared, shown, folder)
+        fp16 = _make_float16(judge, sample, files["int8-tensorrt"] if config.fp16 else None, folder)
         files |= fp16.files
         # The manifest's record of the last calibration is wrong from here until all is written.
         bundle = keep_files(bundle.with_fields(calibration={}), files)
@@ -115,7 +111,7 @@ def calibrate(
             bundle.path, used["int8"], used["int8-tensorrt"], method=made.method, model_sha256=plan["model_sha256"]
         )
         bundle = bundle.with_file("ranges", ranges_file)
-        judge.prepared.work.begin(LEDGER, len(sample.held_out) * (1 + len(sources)))
+        judge.prepared.work.begin(LEDGER, len(sample.held_out) * (1 + len(fp16.files)))
         steps = chain_steps(bundle, judge, files, {**fp16.details, **int8_details(made)})
     bundle = record_expectations(bundle, judge.prepared.work)
     bundle = write_ledger(bundle, steps, {**fp16.left_out, "student": student_note(bundle, judge)})
@@ -123,6 +119,16 @@ def calibrate(
     outcome = _outcome(sample, made, fp16, config)
     outcome["notes"] += far_below_neighbours(steps)
     return bundle.with_fields(calibration={**plan, **outcome, "expectations": expected_roles(bundle)})
+
+
+def _make_float16(judge: Judge, sample: CalibrationSet, int8: Path | None, folder: Path) -> "Float16Files":
+    """Write FP16 of the float model and of TensorRT's INT8 file; none of either without an INT8 file."""
+    from edgedistill_calibration.float16.files import write_float16_files
+
+    sources = {} if int8 is None else dict(zip(FP16_FILES, (judge.source, int8), strict=True))
+    shown = show_float16(judge, sample.images)
+    judge.prepared.work.begin(FLOAT16_FILES, 2 * len(sources) * len(shown))
+    return write_float16_files(sources, judge.prepared, shown, folder)
 
 
 def require_libraries() -> None:

@@ -55,7 +55,7 @@ def find_runtime_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
 def _other_results_sentence(session: Session) -> str:
     where = session.runtime if session.runtime == session.provider else f"{session.runtime} on {session.provider}"
     advice = "" if computes_in(session.precision) == "fp32" else ", or deploy fp32 on this device"
-    return f"{where} computes something else of {session.model_path.name} than the file means; run it on cpu{advice}."
+    return f"{where} does not compute {session.model_path.name} as it is written; run it on cpu{advice}."
 
 
 def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:
